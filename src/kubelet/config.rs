@@ -32,6 +32,39 @@ impl Default for CpuConfig {
     }
 }
 
+/// A program that is asked for credentials of images (`CredentialProvider` of kubelet.config.k8s.io/v1).
+#[derive(Clone, Debug)]
+pub struct CredentialPlugin {
+    pub name: String,
+    pub program: PathBuf,
+    /// The version of the protocol that it speaks: `credentialprovider.kubelet.k8s.io/v1`.
+    pub api_version: String,
+    /// `matchImages`.
+    pub images: Vec<String>,
+    /// For how long an answer is remembered that does not say so itself.
+    pub cache: Duration,
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// Where manifests of static pods are, beside the directory.
+#[derive(Clone, Debug)]
+pub struct StaticUrlConfig {
+    /// "" for nowhere.
+    pub url: String,
+    /// What it is asked with; not told to where it leads.
+    pub headers: Vec<(String, String)>,
+    pub every: Duration,
+}
+
+impl Default for StaticUrlConfig {
+    fn default() -> StaticUrlConfig {
+        let every = Duration::from_secs(20);
+        StaticUrlConfig { url: String::new(), headers: Vec::new(), every }
+    }
+}
+
 /// A taint the node registers with: `key=value:effect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
@@ -100,6 +133,7 @@ pub struct Config {
     pub local_path_client: Option<client::Client>,
     /// Static pod manifests: `<data-dir>/agent/pod-manifests`.
     pub manifest_directory: PathBuf,
+    pub static_url: StaticUrlConfig,
     /// Container logs, `/var/log/pods` where the root is writable.
     pub log_directory: PathBuf,
     /// The host's resolv.conf for `dnsPolicy: Default` and as upstream of `ClusterFirst` options.
@@ -136,6 +170,8 @@ pub struct Config {
     pub unsafe_sysctls: Vec<String>,
     /// Images that are pulled at the same time; `None`: as many as are wanted.
     pub pulls_max: Option<usize>,
+    /// Programs that know credentials of images.
+    pub credential_plugins: Vec<CredentialPlugin>,
     /// Who says nothing of seccomp gets `RuntimeDefault`.
     pub seccomp_default: bool,
     /// The node starts only where the kernel is set as a kubelet wants it: whoever starts it asks `check_kernel`.
@@ -165,6 +201,7 @@ impl Config {
             annotations: Vec::new(),
             version: version.to_owned(),
             manifest_directory: agent_directory.join("pod-manifests"),
+            static_url: StaticUrlConfig::default(),
             root_directory: PathBuf::from("/var/lib/kubelet"),
             volatile_directory: PathBuf::from("/run/k3s/kubelet"),
             notices: Vec::new(),
@@ -192,6 +229,7 @@ impl Config {
             images_shown_max: 50,
             unsafe_sysctls: Vec::new(),
             pulls_max: None,
+            credential_plugins: Vec::new(),
             seccomp_default: false,
             protects_kernel: false,
             registers: true,

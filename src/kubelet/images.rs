@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::{Lens, Object, Value};
+use api::{Object, Value};
 use runtime::Runtime;
 use runtime::images::{Image, PullAuth};
-use stdx::Sensitive;
-use stdx::{Arrange, OrdMap};
+use stdx::OrdMap;
 
+use crate::config::Config;
+use crate::credential_plugins::Plugins;
 use crate::events::Recorder;
 use crate::figures::{Figures, Operation};
+use crate::keyring::{self, Keyring};
 use podplan::Told;
 
 /// Pulls images for pods.
@@ -23,6 +25,8 @@ pub(crate) struct Puller {
     /// Where no more than so many may be pulled at a time.
     places: Option<rt::lock::Semaphore>,
     figures: Arc<Figures>,
+    /// Programs that know credentials, if there are any.
+    plugins: Option<Plugins>,
 }
 
 /// What is wanted, and whom to tell.
@@ -42,10 +46,12 @@ impl Puller {
     pub(crate) fn new(
         runtime: Runtime,
         recorder: Recorder,
-        (pulls_max, figures): (Option<usize>, Arc<Figures>),
+        (config, figures): (&Config, Arc<Figures>),
     ) -> Puller {
-        let places = pulls_max.map(rt::lock::Semaphore::new);
-        Puller { runtime, recorder, pulling: Mutex::default(), places, figures }
+        let places = config.pulls_max.map(rt::lock::Semaphore::new);
+        let plugins = (!config.credential_plugins.is_empty())
+            .then(|| Plugins::new(config.credential_plugins.clone()));
+        Puller { runtime, recorder, pulling: Mutex::default(), places, figures, plugins }
     }
 
     /// The image, present; or why it cannot be had.
@@ -102,7 +108,12 @@ impl Puller {
             self.tell(wanted, false, "Pulled", message);
             return Ok(found);
         }
-        let pulled = self.pull_with(image, &credentials(wanted.secrets, image)).await;
+        let repository = keyring::repository(image);
+        let mut credentials = Keyring::of_secrets(wanted.secrets).lookup(&repository);
+        if let Some(plugins) = &self.plugins {
+            credentials.extend(plugins.lookup(&repository).await);
+        }
+        let pulled = self.pull_with(image, &credentials).await;
         drop(guard);
         let now = rt::now().mono;
         self.figures.count(Operation::PullImage, now.since(got_lock), pulled.is_ok());
@@ -202,67 +213,6 @@ fn check_reference(image: &str) -> Result<(), String> {
     }
 }
 
-/// What the pull secrets know about the image's registry, the most specific first.
-fn credentials(secrets: &[Value], image: &str) -> Vec<PullAuth> {
-    let registry_path = match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => image.to_owned(),
-        Some(_) => format!("index.docker.io/{image}"),
-        None => format!("index.docker.io/library/{image}"),
-    };
-    let mut found: Vec<(usize, PullAuth)> = Vec::new();
-    for secret in secrets {
-        let entry = |key: &str| {
-            secret
-                .entry("data", key)
-                .and_then(wire::base64::decode)
-                .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
-        };
-        let auths = match entry(".dockerconfigjson") {
-            Some(config) => config.at("auths").clone(),
-            None => entry(".dockercfg").unwrap_or_default(),
-        };
-        for (place, auth) in auths.as_object().into_iter().flatten() {
-            if let (Some(len), Some(auth)) = (matches(place, &registry_path), read_auth(auth)) {
-                found.push((len, auth));
-            }
-        }
-    }
-    found.arrange_by_key(|(len, _)| std::cmp::Reverse(*len));
-    found.into_iter().map(|(_, auth)| auth).collect()
-}
-
-/// How much of the image's path a credential's place covers, if it does.
-fn matches(place: &str, registry_path: &str) -> Option<usize> {
-    let place = place.trim_start_matches("https://").trim_start_matches("http://");
-    let place = place.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
-    let place = if place == "docker.io" { "index.docker.io" } else { place };
-    let (host, path) = place.split_once('/').unwrap_or((place, ""));
-    let (their_host, their_path) = registry_path.split_once('/')?;
-    let host_fits = match host.strip_prefix("*.") {
-        Some(domain) => their_host.split_once('.').is_some_and(|(_, rest)| rest == domain),
-        None => host == their_host,
-    };
-    let rest = their_path.strip_prefix(path)?;
-    let path_fits = path.is_empty() || rest.is_empty() || rest.starts_with(['/', ':', '@']);
-    (host_fits && path_fits).then_some(place.len())
-}
-
-fn read_auth(tree: &Value) -> Option<PullAuth> {
-    let token = tree.str("identitytoken");
-    if !token.is_empty() {
-        return Some(PullAuth { token: token.into(), ..PullAuth::default() });
-    }
-    let (mut username, mut password) =
-        (tree.str("username").to_owned(), Sensitive::from(tree.str("password")));
-    if username.is_empty() {
-        let joined = wire::base64::decode(tree.str("auth"))?;
-        let joined = String::from_utf8(joined).ok()?;
-        let (name, secret) = joined.split_once(':')?;
-        (username, password) = (name.to_owned(), secret.trim_end_matches('\0').into());
-    }
-    Some(PullAuth { username, password, ..PullAuth::default() })
-}
-
 /// As Go prints durations, rounded to milliseconds: `1.234s`, `56ms`, `1m2.5s`.
 pub(crate) fn go_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -283,7 +233,6 @@ pub(crate) fn go_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::json;
 
     #[test]
     fn references_are_checked() {
@@ -311,29 +260,6 @@ mod tests {
                 && !is_latest("a:1")
                 && !is_latest("a@sha256:0")
         );
-    }
-
-    #[test]
-    fn secrets_match_registries() {
-        let config = json!({"auths": {
-            "https://index.docker.io/v1/": {"auth": "dTpw"},
-            "r.io": {"username": "a", "password": "b"},
-            "r.io/team": {"username": "c", "password": "d"},
-            "*.e.com": {"identitytoken": "t"}}});
-        let secret = json!({"data": {".dockerconfigjson": wire::base64::encode(config.to_string().as_bytes())}});
-        let names = |image: &str| -> Vec<String> {
-            credentials(std::slice::from_ref(&secret), image)
-                .into_iter()
-                .map(|auth| {
-                    [auth.username.as_str(), auth.password.reveal(), auth.token.reveal()].concat()
-                })
-                .collect()
-        };
-        assert_eq!(names("nginx"), ["up"]);
-        assert_eq!(names("r.io/team/x:1"), ["cd", "ab"]);
-        assert_eq!(names("r.io/teamx"), ["ab"]);
-        assert_eq!(names("x.e.com/a"), ["t"]);
-        assert!(names("other.io/a").is_empty());
     }
 
     #[test]

@@ -18,8 +18,10 @@ use crate::node::Node;
 use crate::refs::Refs;
 use crate::serve::server;
 use crate::shared::{Shared, Slots};
+use crate::static_url::StaticUrl;
 use crate::{
-    capacity, cpu_rounds, cpus, drivers, evict, manager, node, plugins, static_pods, upkeep,
+    capacity, cpu_rounds, cpus, drivers, evict, manager, node, plugins, static_pods,
+    static_url_rounds, upkeep,
 };
 use podplan::Pod;
 
@@ -86,9 +88,11 @@ impl Kubelet {
         let figures = Arc::<Figures>::default();
         let root = config.root_directory.clone();
         let csi = Arc::new(rt::unblock(move || Csi::open(&root)).await);
-        let pulls = (config.pulls_max, Arc::clone(&figures));
+        let puller =
+            Puller::new(runtime.clone(), recorder.clone(), (&config, Arc::clone(&figures)));
+        let static_url = (!config.static_url.url.is_empty()).then(StaticUrl::default);
         let shared = Arc::new(Shared {
-            puller: Puller::new(runtime.clone(), recorder.clone(), pulls),
+            puller,
             informers: Informers::new(client.clone()),
             node: Mutex::default(),
             node_ips: Mutex::new(config.node_ips.clone()),
@@ -101,6 +105,7 @@ impl Kubelet {
             slots,
             devices: Arc::new(devices),
             cpus,
+            static_url,
             csi,
             figures,
             admission: Mutex::default(),
@@ -122,6 +127,10 @@ impl Kubelet {
         let reconcile = manager::reconcile_with_api(Arc::clone(&shared));
         tasks.push(rt::spawn_named("pods at start", reconcile));
         tasks.push(rt::spawn_named("static pods", static_pods::run(Arc::clone(&shared))));
+        if shared.static_url.is_some() {
+            let asking = static_url_rounds::run(Arc::clone(&shared));
+            tasks.push(rt::spawn_named("static pods of a URL", asking));
+        }
         tasks.push(rt::spawn_named("clock", node::follow_clock(Arc::clone(&node))));
         tasks.push(rt::spawn_named("device plugins", plugins::run(Arc::clone(&shared))));
         if shared.cpus.is_some() {

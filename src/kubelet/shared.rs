@@ -17,6 +17,7 @@ use crate::figures::Figures;
 use crate::images::Puller;
 use crate::network::PodNetwork;
 use crate::refs::Refs;
+use crate::static_url::StaticUrl;
 use crate::volumes::Mounted;
 use podplan::{Done, Pod, Told};
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub devices: Arc<Devices>,
     /// `None` where no container has CPUs alone.
     pub cpus: Option<Cpus>,
+    /// Where static pods come from beside their directory.
+    pub static_url: Option<StaticUrl>,
     pub csi: Arc<Csi>,
     pub figures: Arc<Figures>,
     /// Held while a pod is found its place.

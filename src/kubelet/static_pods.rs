@@ -1,4 +1,4 @@
-//! Static pods: manifests in a directory, run without the API, and shown in it as mirrors.
+//! Static pods: manifests in a directory and of a URL, run without the API, and shown in it as mirrors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use stdx::{OrdMap, time::Wall};
 
 use crate::manager::{mirror_of, take_new};
 use crate::shared::{Shared, Slot};
+use crate::static_url::StaticUrl;
 use podplan::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 
 /// Manifests that one node takes, and the size of one.
-const MANIFESTS_MAX: usize = 256;
+pub(crate) const MANIFESTS_MAX: usize = 256;
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 /// What a manifest may take of memory while it is read.
 const TREE_MAX_BYTES: usize = 8 << 20;
@@ -24,6 +25,24 @@ const TREE_MAX_BYTES: usize = 8 << 20;
 const MIRROR_RETRY: Duration = Duration::from_secs(10);
 /// Editors write in several steps; one look at the end is enough.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// The static pods that there should be.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    by_uid: OrdMap<String, Object>,
+    /// The URL has not answered yet: nobody knows which of its pods are still wanted.
+    is_unsure: bool,
+    /// One waits until nothing is left of another.
+    waits: bool,
+}
+
+impl Wanted {
+    /// Whether a mirror has a pod, as far as is known.
+    fn has(&self, uid: &str, mirror: &Object) -> bool {
+        let of_url = || mirror.tree().entry("metadata.annotations", CONFIG_SOURCE) == Some("http");
+        self.by_uid.contains_key(uid) || self.is_unsure && of_url()
+    }
+}
 
 /// Follows the directory for the kubelet's life.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -45,7 +64,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }));
     loop {
         let ended = shared.slots.removed.listen();
-        let (current, waits) = load(&shared).await;
+        let said = shared.static_url.as_ref().map(|url| url.changed.listen());
+        let current = load(&shared).await;
         let mirrored = mirror(&shared, &current).await;
         let retry = async {
             match mirrored {
@@ -54,7 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             }
         };
         let ended = async {
-            match waits {
+            match current.waits {
                 true => ended.await,
                 false => rt::future::pending().await,
             }
@@ -67,6 +87,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         // A mirror that someone deleted is made again.
         let lost = wait_for_lost_mirror(&shared, &current, &changed);
+        let said = async {
+            match said {
+                Some(said) => said.await,
+                None => rt::future::pending().await,
+            }
+        };
+        let ended = rt::future::or(ended, said);
         rt::future::or(rt::future::or(change, ended), rt::future::or(lost, retry)).await;
         rt::sleep(SETTLE).await;
     }
@@ -75,12 +102,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// Reads the manifests, starts what is new and ends what is no longer there.
 ///
 /// A static pod's uid and name repeat when its manifest comes back or is edited, and everything that is
-/// kept of a pod is kept under them: so one begins only when nothing is left of the one before. True if
-/// one waits for that.
-pub(crate) async fn load(shared: &Arc<Shared>) -> (OrdMap<String, Object>, bool) {
+/// kept of a pod is kept under them: so one begins only when nothing is left of the one before.
+pub(crate) async fn load(shared: &Arc<Shared>) -> Wanted {
     let (node, path) = (shared.config.node_name.clone(), shared.config.manifest_directory.clone());
     let now = rt::now().wall;
-    let found = rt::unblock(move || read_all(&path, &node, now)).await;
+    let mut found = rt::unblock(move || read_all(&path, &node, now)).await;
+    let of_url = shared.static_url.as_ref().map(StaticUrl::pods);
+    let url = PathBuf::from(&shared.config.static_url.url);
+    found.extend(of_url.iter().flatten().flatten().map(|pod| (url.clone(), Ok(pod.clone()))));
+    let is_unsure = of_url.is_some_and(|pods| pods.is_none());
     let wanted = by_uid(found);
     let running: Vec<Arc<Slot>> = shared
         .slots
@@ -89,7 +119,9 @@ pub(crate) async fn load(shared: &Arc<Shared>) -> (OrdMap<String, Object>, bool)
         .filter(|slot| slot.snapshot().pod.is_some_and(|pod| pod.is_static))
         .collect();
     // What this run started, and what a run before it did.
-    for slot in running.iter().filter(|slot| !wanted.contains_key(&slot.uid)) {
+    let is_kept = |slot: &Slot| is_unsure && slot.snapshot().pod.is_some_and(|pod| pod.is_of_url);
+    let unwanted = |slot: &&Arc<Slot>| !wanted.contains_key(&slot.uid) && !is_kept(slot);
+    for slot in running.iter().filter(unwanted) {
         slot.post(|inbox| inbox.gone = true);
     }
     let mut waits = false;
@@ -103,7 +135,7 @@ pub(crate) async fn load(shared: &Arc<Shared>) -> (OrdMap<String, Object>, bool)
             Some(_) => waits |= same.any(|slot| slot.lock().gone),
         }
     }
-    (wanted, waits)
+    Wanted { by_uid: wanted, is_unsure, waits }
 }
 
 /// One pod a name: of several manifests with one name the first counts, as upstream has it.
@@ -150,11 +182,14 @@ fn read_manifest(path: &Path, node: &str, now: Wall) -> Result<Object> {
     if size > MANIFEST_MAX_BYTES {
         return Err(Error::new(format!("it has {size} bytes, more than {MANIFEST_MAX_BYTES}")));
     }
-    parse(&rt::fs::read_within(path, MANIFEST_MAX_BYTES)?, node, now)
+    parse(&rt::fs::read_within(path, MANIFEST_MAX_BYTES)?, node, now, "file")
 }
 
-/// A manifest as the pod that this node runs.
-fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
+/// A manifest as the pod that this node runs; `source` is `file` or `http`.
+///
+/// # Errors
+/// If it is no valid pod, or one that needs the API.
+pub(crate) fn parse(text: &[u8], node: &str, now: Wall, source: &str) -> Result<Object> {
     let mut left = TREE_MAX_BYTES;
     let mut within = |bytes| {
         left = left.saturating_sub(bytes);
@@ -174,7 +209,7 @@ fn parse(text: &[u8], node: &str, now: Wall) -> Result<Object> {
     rules::defaults::apply(&kinds::POD, &mut tree);
     let annotations = tree.map_mut("metadata.annotations");
     annotations.insert(CONFIG_HASH.into(), hash.into());
-    annotations.insert(CONFIG_SOURCE.into(), "file".into());
+    annotations.insert(CONFIG_SOURCE.into(), source.into());
     annotations.insert(CONFIG_SEEN.into(), api::time::format(now).into());
     tree.list_mut("spec.tolerations").push(json!({"operator": "Exists", "effect": "NoExecute"}));
     tree.set("status", json!({"phase": "Pending"}));
@@ -203,13 +238,13 @@ fn hash(text: &[u8], node: &str) -> String {
 }
 
 /// Makes the API's mirrors what they should be.
-async fn mirror(shared: &Shared, wanted: &OrdMap<String, Object>) -> Result<(), api::Status> {
+async fn mirror(shared: &Shared, wanted: &Wanted) -> Result<(), api::Status> {
     if rt::timeout(MIRROR_RETRY, shared.informers.synced(&[&kinds::POD])).await.is_err() {
         return Err(api::Status::unavailable("the API has not answered yet"));
     }
     for object in shared.informers.list(&kinds::POD, None) {
         let Some(uid) = mirror_of(&object) else { continue };
-        if !wanted.contains_key(&uid) || object.deleting() {
+        if !wanted.has(&uid, &object) || object.deleting() {
             let options = DeleteOptions {
                 grace_secs: Some(0),
                 uid: Some(object.uid().to_owned()),
@@ -225,10 +260,10 @@ async fn mirror(shared: &Shared, wanted: &OrdMap<String, Object>) -> Result<(), 
         }
     }
     let node = shared.node().tree;
-    if node.str("metadata.uid").is_empty() && !wanted.is_empty() {
+    if node.str("metadata.uid").is_empty() && !wanted.by_uid.is_empty() {
         return Err(api::Status::unavailable("the node is not registered yet"));
     }
-    for (uid, object) in wanted {
+    for (uid, object) in &wanted.by_uid {
         if has_mirror(shared, uid, object) {
             continue;
         }
@@ -270,7 +305,7 @@ fn has_mirror(shared: &Shared, uid: &str, object: &Object) -> bool {
 /// Completes when a wanted pod has no mirror, or a mirror is being deleted or has no pod.
 async fn wait_for_lost_mirror(
     shared: &Shared,
-    wanted: &OrdMap<String, Object>,
+    wanted: &Wanted,
     changed: &rt::channel::Receiver<()>,
 ) {
     loop {
@@ -282,10 +317,12 @@ async fn wait_for_lost_mirror(
             .list(&kinds::POD, None)
             .iter()
             .find(|object| {
-                mirror_of(object).is_some_and(|uid| object.deleting() || !wanted.contains_key(&uid))
+                mirror_of(object).is_some_and(|uid| object.deleting() || !wanted.has(&uid, object))
             })
             .map(Object::tree);
-        if stray.is_some() || wanted.iter().any(|(uid, object)| !has_mirror(shared, uid, object)) {
+        if stray.is_some()
+            || wanted.by_uid.iter().any(|(uid, object)| !has_mirror(shared, uid, object))
+        {
             return;
         }
     }
@@ -298,15 +335,15 @@ mod tests {
     #[test]
     fn a_manifest_becomes_a_pod_of_this_node() {
         let text = b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: a\n    image: i\n";
-        let object = parse(text, "node1", Wall::from_secs(0)).unwrap();
+        let object = parse(text, "node1", Wall::from_secs(0), "file").unwrap();
         let tree = object.tree();
         assert_eq!(object.name(), "web-node1");
         assert_eq!(object.namespace(), "default");
         assert_eq!(object.uid().len(), 32);
         assert_eq!(tree.entry("metadata.annotations", CONFIG_HASH), Some(object.uid()));
         assert_eq!(tree.str("spec.restartPolicy"), "Always");
-        assert_eq!(parse(text, "node1", Wall::from_secs(9)).unwrap().uid(), object.uid());
-        assert_ne!(parse(text, "other", Wall::from_secs(0)).unwrap().uid(), object.uid());
+        assert_eq!(parse(text, "node1", Wall::from_secs(9), "file").unwrap().uid(), object.uid());
+        assert_ne!(parse(text, "other", Wall::from_secs(0), "file").unwrap().uid(), object.uid());
     }
 
     #[test]
@@ -317,7 +354,7 @@ mod tests {
             )
         };
         let read = |file: &str, text: &str| {
-            (PathBuf::from(file), parse(text.as_bytes(), "n", Wall::from_secs(0)))
+            (PathBuf::from(file), parse(text.as_bytes(), "n", Wall::from_secs(0), "file"))
         };
         let wanted = by_uid(vec![
             read("a.yaml", &text("one")),
@@ -339,7 +376,7 @@ mod tests {
             "a: [",
             "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: i}], volumes: [{name: v, secret: {secretName: s}}]}",
         ] {
-            assert!(parse(text.as_bytes(), "n", Wall::from_secs(0)).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), "n", Wall::from_secs(0), "file").is_err(), "{text}");
         }
     }
 }

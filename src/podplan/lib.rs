@@ -64,6 +64,8 @@ pub struct Pod {
     pub phase: String,
     /// From a manifest on this node, not from the API.
     pub is_static: bool,
+    /// And the manifest is of a URL.
+    pub is_of_url: bool,
     /// `spec.priority`.
     pub priority: i64,
     /// What it takes of the node.
@@ -171,6 +173,7 @@ impl Pod {
                 .collect(),
             phase: tree.str("status.phase").to_owned(),
             is_static: source != "api",
+            is_of_url: source == "http",
             priority: tree.int("spec.priority").unwrap_or(0),
             containers,
             share: Share::of(&tree),

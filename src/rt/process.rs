@@ -119,6 +119,7 @@ pub struct Answer {
 /// If it cannot be started, or prints more than `max_bytes`.
 pub async fn ask(
     program: &OsStr,
+    args: &[&OsStr],
     env: &[(String, String)],
     input: &[u8],
     max_bytes: usize,
@@ -129,7 +130,7 @@ pub async fn ask(
     let (read_errors, errors) = sys::unix::pipe().context(what)?;
     let input = Some(sys::file::in_memory(input).context(what)?);
     let streams = Streams { input, output, errors: Some(errors) };
-    let mut helper = Helper::start_with(program, &[], env, streams)?;
+    let mut helper = Helper::start_with(program, args, env, streams)?;
     let output = Async::new(std::fs::File::from(read)).context(what)?;
     let errors = Async::new(std::fs::File::from(read_errors)).context(what)?;
     let both = smol::future::zip(beginning(output, max_bytes), beginning(errors, ERRORS_MAX_BYTES));
@@ -250,7 +251,8 @@ mod tests {
     fn one_is_asked() {
         let script = b"head -c 300000 /dev/zero; echo $A >&2; exit 4";
         let env = ["A", "PATH"].map(|name| (name.to_owned(), "/bin:/usr/bin".to_owned()));
-        let ask = |max_bytes| crate::block_on(ask(OsStr::new("/bin/sh"), &env, script, max_bytes));
+        let ask =
+            |max_bytes| crate::block_on(ask(OsStr::new("/bin/sh"), &[], &env, script, max_bytes));
         let answer = ask(300_000).unwrap();
         assert_eq!((answer.output.len(), &*answer.errors), (300_000, &b"/bin:/usr/bin\n"[..]));
         assert_eq!(answer.ended, Some(Ended::Code(4)));

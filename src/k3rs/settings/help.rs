@@ -129,6 +129,8 @@ const TOPICS: &[(&str, &[&str])] = &[
             "node-external-ip",
             "private-registry",
             "protect-kernel-defaults",
+            "image-credential-provider-bin-dir",
+            "image-credential-provider-config",
             "snapshotter",
             "prefer-bundled-bin",
         ],

@@ -289,6 +289,12 @@ struct ServerArgs {
     /// start the node only where the kernel is set as the kubelet wants it
     #[argh(option)]
     protect_kernel_defaults: Option<bool>,
+    /// directory of the programs that know credentials of images (default /var/lib/rancher/credentialprovider/bin)
+    #[argh(option)]
+    image_credential_provider_bin_dir: Option<String>,
+    /// which of them knows what (default /var/lib/rancher/credentialprovider/config.yaml)
+    #[argh(option)]
+    image_credential_provider_config: Option<String>,
     /// container snapshotter (default and only overlayfs)
     #[argh(option)]
     snapshotter: Option<String>,
@@ -504,6 +510,16 @@ fn components(args: &mut ServerArgs, encrypts: bool) -> Result<(ApiserverArgs, C
     if args.protect_kernel_defaults == Some(true) {
         // What the arguments say themselves counts more.
         kubelet.insert(0, "protect-kernel-defaults=true".to_owned());
+    }
+    // As k3s: what is not there, or only half of it, is not used.
+    let words = |given: &mut Option<String>, name: &str| {
+        given.take().unwrap_or_else(|| format!("/var/lib/rancher/credentialprovider/{name}"))
+    };
+    let programs = words(&mut args.image_credential_provider_bin_dir, "bin");
+    let providers = words(&mut args.image_credential_provider_config, "config.yaml");
+    if rt::fs::metadata(&programs).is_ok() && rt::fs::metadata(&providers).is_ok() {
+        kubelet.insert(0, format!("image-credential-provider-bin-dir={programs}"));
+        kubelet.insert(0, format!("image-credential-provider-config={providers}"));
     }
     let given = Given {
         manager: std::mem::take(&mut args.kube_controller_manager_arg),

@@ -27,6 +27,7 @@ pub(super) fn tree(config: &Config, memory_total: u64) -> Value {
     let dns: Vec<String> = config.cluster_dns.iter().map(ToString::to_string).collect();
     let mut kubelet = json!({
         "enableServer": config.serving.is_some(),
+        "httpCheckFrequency": seconds(config.static_url.every),
         "staticPodPath": config.manifest_directory.display().to_string(),
         "readOnlyPort": 0,
         "authentication": {

@@ -69,7 +69,7 @@ pub(crate) async fn call(
         env.extend(more.map(|(name, value)| (name.to_owned(), value)));
     }
     let input = input.to_string();
-    let asked = rt::process::ask(path.as_os_str(), &env, input.as_bytes(), ANSWER_MAX_BYTES);
+    let asked = rt::process::ask(path.as_os_str(), &[], &env, input.as_bytes(), ANSWER_MAX_BYTES);
     let answer = match rt::timeout(CALL_MAX, asked).await {
         Ok(answer) => answer.context(what)?,
         Err(_) => {

@@ -27,7 +27,7 @@ pub(super) fn ask(
     env.retain(|(name, _)| name != "CNI_COMMAND");
     env.push(("CNI_COMMAND".to_owned(), command.to_owned()));
     let asked = async {
-        let asked = rt::process::ask(program.as_os_str(), &env, input, ANSWER_MAX_BYTES);
+        let asked = rt::process::ask(program.as_os_str(), &[], &env, input, ANSWER_MAX_BYTES);
         match rt::timeout(CALL_MAX, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(format!(

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Lens, Quantity, Value};
-use kubelet::{Config, CpuConfig, CpuSet, Floor, Floors, Reserved, Soft, Taint};
+use kubelet::{Config, CpuConfig, CpuSet, CredentialPlugin, Floor, Floors, Reserved, Soft, Taint};
 use stdx::{Context, Error, Result};
 
 use super::known::{self, Takes};
-use super::{Args, Component, bool_of, gates};
+use super::{Args, Component, bool_of, credential_providers, gates};
 
 /// The fields that were given, and what is no field.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,7 @@ pub(crate) struct KubeletArgs {
     external_cloud: bool,
     /// `--root-dir`.
     pub(crate) root: Option<PathBuf>,
+    credential_plugins: Vec<CredentialPlugin>,
 }
 
 /// Flags that say what a field does and that are honoured.
@@ -49,6 +50,9 @@ resolv-conf resolvConf
 healthz-port healthzPort
 healthz-bind-address healthzBindAddress
 pod-manifest-path staticPodPath
+manifest-url staticPodURL
+manifest-url-header staticPodURLHeader
+http-check-frequency httpCheckFrequency
 register-with-taints registerWithTaints
 register-node registerNode
 provider-id providerID
@@ -101,6 +105,12 @@ impl KubeletArgs {
             }
         }
         read.root = args.text("root-dir").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let providers = args.text("image-credential-provider-config").unwrap_or_default();
+        let programs = args.text("image-credential-provider-bin-dir").unwrap_or_default();
+        if !providers.is_empty() || !programs.is_empty() {
+            read.credential_plugins = credential_providers::read(&providers, &programs)
+                .context(|| "kubelet: Failed to register CRI auth plugins")?;
+        }
         // Whether they mean anything is found on a configuration of nobody's.
         let mut nobody = Config::new("", "", "");
         let ignored = read.apply(&mut nobody)?;
@@ -189,7 +199,10 @@ impl KubeletArgs {
             Soft { floors: Floors::NONE, grace: [Duration::MAX; 4], pod_grace_max_secs: 0 };
         let mut ignored = Vec::new();
         for (name, value) in &self.fields {
-            if !scalar(config, name, value)? && !compound(config, &mut soft, name, value)? {
+            if !scalar(config, name, value)?
+                && !compound(config, &mut soft, name, value)?
+                && !static_url(config, name, value)?
+            {
                 ignored.push(name.clone());
             }
         }
@@ -219,6 +232,7 @@ impl KubeletArgs {
         let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
         config.pulls_max = if serial == Some(true) { Some(1) } else { most };
         cpus(config)?;
+        config.credential_plugins.clone_from(&self.credential_plugins);
         config.labels.extend(self.labels.iter().cloned());
         // With k3s's own cloud controller, which is then what is meant, nothing is left to wait for.
         config.external_cloud &= self.external_cloud;
@@ -282,6 +296,16 @@ fn flag_value(field: &str, value: &str) -> Result<Value> {
                 })
                 .collect();
             taints?.into()
+        }
+        _ if field == "staticPodURLHeader" => {
+            let mut headers = api::json!({});
+            for (name, value) in items().filter_map(|pair| pair.split_once(':')) {
+                match headers.get_mut(name.trim()).and_then(Value::as_array_mut) {
+                    Some(values) => values.push(value.into()),
+                    None => headers[name.trim()] = api::json!([value]),
+                }
+            }
+            headers
         }
         _ => value.into(),
     })
@@ -473,6 +497,44 @@ fn compound(config: &mut Config, soft: &mut Soft, name: &str, value: &Value) -> 
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Takes a field about the URL of static pods; false if it is none.
+fn static_url(config: &mut Config, name: &str, value: &Value) -> Result<bool> {
+    let text = value.as_str().unwrap_or("");
+    let of = &mut config.static_url;
+    match name {
+        "staticPodURL" => text.clone_into(&mut of.url),
+        "staticPodURLHeader" => {
+            of.headers = headers(value).context(|| "kubelet: staticPodURLHeader")?;
+        }
+        // None is upstream's default.
+        "httpCheckFrequency" => {
+            if let Some(lasts) = duration(text).filter(|lasts| !lasts.is_zero()) {
+                of.every = lasts.max(Duration::from_secs(1));
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Names and values of header fields; a name may have several values.
+fn headers(tree: &Value) -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for (name, values) in tree.as_object().into_iter().flatten() {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err(Error::new(format!("invalid header field name {name:?}")));
+        }
+        for value in values.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if value.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f) {
+                return Err(Error::new(format!("invalid header field value for {name:?}")));
+            }
+            all.push((name.clone(), value.to_owned()));
+        }
+    }
+    Ok(all)
 }
 
 /// The one option that there is, and whether it is on.

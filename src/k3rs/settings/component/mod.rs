@@ -4,6 +4,7 @@
 //! that. What upstream does not know is an error in its words, and so is a value that does not parse.
 
 pub(crate) mod controller_manager;
+mod credential_providers;
 pub(crate) mod extenders;
 pub(crate) mod gates;
 mod known;
