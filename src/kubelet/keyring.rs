@@ -79,7 +79,12 @@ pub(crate) fn repository(image: &str) -> String {
         _ => name,
     };
     match name.split_once('/') {
-        Some((DEFAULT_REGISTRY_KEY, rest)) => format!("{DEFAULT_REGISTRY}/{rest}"),
+        Some((DEFAULT_REGISTRY | DEFAULT_REGISTRY_KEY, rest)) if rest.contains('/') => {
+            format!("{DEFAULT_REGISTRY}/{rest}")
+        }
+        Some((DEFAULT_REGISTRY | DEFAULT_REGISTRY_KEY, rest)) => {
+            format!("{DEFAULT_REGISTRY}/library/{rest}")
+        }
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
         Some(_) => format!("{DEFAULT_REGISTRY}/{name}"),
         None => format!("{DEFAULT_REGISTRY}/library/{name}"),
@@ -178,6 +183,7 @@ mod tests {
             ("me/nginx:1", "docker.io/me/nginx"),
             ("docker.io/library/nginx:1@sha256:00", "docker.io/library/nginx"),
             ("index.docker.io/me/a", "docker.io/me/a"),
+            ("docker.io/nginx:1", "docker.io/library/nginx"),
             ("localhost:5000/x:y", "localhost:5000/x"),
             ("r.io/a/b", "r.io/a/b"),
         ] {
